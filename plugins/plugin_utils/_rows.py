@@ -109,6 +109,26 @@ def have(lines: Iterable[str] | None, *texts: str) -> bool:
     return any(text in line for line in lines or () for text in texts)
 
 
+# A name that needs no quoting in a shell, and none within the quotes of SQL.
+PLAIN_NAME = re.compile(r"/|[A-Za-z0-9_][A-Za-z0-9_.@:/+-]{0,99}")
+PLACEHOLDER = re.compile(r"\b([A-Z]+)_NAME\b")
+
+
+def with_names(hint: str, names: Mapping[str, Sequence[str]], service: str) -> str:
+    """Return a hint for a message with ROLE_NAME, for example, replaced by what the message calls a role.
+
+    ``names`` are the values by what they name, such as ``role``; SERVICE_NAME is the service that wrote the message. If
+    there are several names, or one that would need quotes, the reader has to fill it in: clients choose what they are
+    called in a log.
+    """
+
+    def name(found: re.Match[str]) -> str:
+        values = [service] if found[1] == "SERVICE" else names.get(found[1].lower(), ())
+        return values[0] if len(values) == 1 and PLAIN_NAME.fullmatch(values[0]) else found[0]
+
+    return PLACEHOLDER.sub(name, hint)
+
+
 # Filters that make a value safe in a command.
 QUOTING: dict[str, Callable[..., str]] = {
     "shell_quote": _quoting.shell_quote,
@@ -132,7 +152,7 @@ class Expressions(Environment):
         )
         self.filters.update(bytes=_units.size, duration=_units.duration, percent=_units.percent, known=known)
         self.filters.update(local_port=local_port, device=device, mention=mention)
-        self.filters.update(cannot_connect_to=cannot_connect_to, have=have)
+        self.filters.update(cannot_connect_to=cannot_connect_to, have=have, with_names=with_names)
         self.filters.update(QUOTING)
 
     def getattr(self, obj: Any, attribute: str) -> Any:

@@ -26,7 +26,7 @@ SQL = re.compile(r"(?:ALTER|ANALYZE|BEGIN|CHECKPOINT|COMMIT|CREATE|DROP|GRANT|RE
 # Programs that are run on the machine of their server.
 OF_BROKER = re.compile(r"(?:runuser -u rabbitmq -- )?rabbitmq(?:ctl|-diagnostics|-plugins) ")
 # A word that a person has to fill in.
-PLACEHOLDER = re.compile(r"\b(?:CONTAINER|HOST|NAME|URL)\b|<\w+>|'\.\.\.'")
+PLACEHOLDER = re.compile(r"\b(?:CONTAINER|HOST|(?:[A-Z]+_)?NAME|URL)\b|<\w+>|'\.\.\.'")
 # redis-cli prints an error reply, and ends with 0.
 ERROR_REPLY = re.compile(r"(?:\(error\) )?[A-Z]{3,} \S")
 

@@ -175,7 +175,10 @@ MESSAGES = {
         "redis.exceptions.AuthenticationError: HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH",
         "ERROR NOAUTH Authentication required.",
     ],
-    "cache_privilege": ["redis.exceptions.NoPermissionError: this user has no permissions to run the 'set' command"],
+    "cache_privilege": [
+        "redis.exceptions.NoPermissionError: this user has no permissions to run the 'set' command",
+        "ERROR ReplyError: NOPERM User app has no permissions to run the 'set' command",
+    ],
     "cache_replica": ["redis.exceptions.ReadOnlyError: You can't write against a read only replica."],
     "cache_master_down": [
         "redis.exceptions.MasterDownError: Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
@@ -218,6 +221,7 @@ MESSAGES = {
         "pika.exceptions.ProbableAccessDeniedError: ConnectionClosedByBroker: (530) 'NOT_ALLOWED - vhost nope not found'",
     ],
     "queue_permission": [
+        "ERROR lost the broker: ChannelClosedByBroker: (403, \"ACCESS_REFUSED - access to exchange 'files' in vhost '/' refused for user 'app'\")",
         CHANNEL
         + "operation queue.declare caused a channel exception access_refused: configure access to queue 'y' in vhost '/' refused for user 'app'",
         "pika.exceptions.ProbableAccessDeniedError: ConnectionClosedByBroker: (530) \"NOT_ALLOWED - access to vhost '/' refused for user 'app'\"",
@@ -309,6 +313,34 @@ def test_row_matches_its_message_and_the_message_counts(name, line):
     assert candidates.search(line.partition("\n")[0].lower())
 
 
+# What a message calls the names that its hint needs.
+NAMES = {
+    "database_password_expired": {"role": "exp"},
+    "database_role": {"role": "root"},
+    "database_missing": {"database": "nope"},
+    "database_password": {"role": "app"},
+    "cache_privilege": {"user": "app"},
+    "queue_permission": {"vhost": "/", "user": "app"},
+    "queue_password": {"user": "tracktion"},
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_message_names_what_its_hint_needs(name):
+    (row,) = [row for row in KNOWN if row["id"] == name]
+    groups = [re.search(row["pattern"], line, re.IGNORECASE).groupdict() for line in MESSAGES[name]]
+    assert NAMES[name] in groups, groups
+    needed = {word.lower() for word in re.findall(r"\b([A-Z]+)_NAME\b", row["hint"])} - {"service"}
+    assert needed <= set(NAMES[name])
+
+
+def test_only_names_of_the_message_are_in_a_hint():
+    for row in KNOWN:
+        needed = {word.lower() for word in re.findall(r"\b([A-Z]+)_NAME\b", row.get("hint", ""))} - {"service"}
+        assert needed <= set(re.compile(row["pattern"]).groupindex), row["id"]
+        assert not needed or row["id"] in NAMES
+
+
 @pytest.mark.parametrize(("line", "name"), OTHERS.items())
 def test_other_messages_are_not_taken_for_it(line, name):
     assert known(line) == name
@@ -323,7 +355,7 @@ def test_row_names_an_existing_check(row):
     if row.get("probe"):
         assert set(row) == {"id", "pattern", "meaning", "probe", "hint"}
         return
-    assert set(row) - {"transient"} == {"id", "pattern", "meaning", "area", "check", "hint"}
+    assert set(row) - {"transient", "login"} == {"id", "pattern", "meaning", "area", "check", "hint"}
     area, _dot, _name = row["check"].partition(".")
     assert not row["check"] or area == row["area"]
     if row["check"]:

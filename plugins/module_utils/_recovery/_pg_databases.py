@@ -62,7 +62,7 @@ class Session:
         self.client = self.connect(options["maintenance_db"])
         if self.client.connection.server_version >= 140000:
             # A CREATE DATABASE whose run was killed would complete after the next run has removed what was left.
-            # A server on an operating system that cannot tell rejects the setting.
+            # A server on an operating system without that rejects the setting.
             with contextlib.suppress(QueryFailed):
                 self.rows("SELECT set_config('client_connection_check_interval', '%s', false)" % CHECK_CLIENT)
 

@@ -459,12 +459,17 @@ def _last(names: Sequence[str], database: str) -> str:
     restored, before = _newest(names, database, _pg_databases.BEFORE)
     gone_back, undone = _newest(names, database, _pg_databases.UNDONE)
     if gone_back > restored:
-        hint = "To undo that: `%s`." % _undo_command(database, undone)
+        hint = "Run this to exchange the databases again: `%s`." % _undo_command(database, undone)
         if before:
-            hint += " To go back to what an earlier restore has put aside: `%s`." % _undo_command(database, before)
+            hint += " Run this to go back to what an earlier restore has put aside: `%s`." % _undo_command(
+                database, before
+            )
         raise NoDatabase("an undo has put %s aside since the last restore of %s" % (undone, database), hint)
     if not before:
-        raise NoDatabase("no restore has put a database %s aside" % database, "A restored backup is the only way back.")
+        raise NoDatabase(
+            "no restore has put a database %s aside" % database,
+            "Restore an earlier backup instead: `ansible-playbook tracktion.ops.restore --check`.",
+        )
     return before
 
 

@@ -8,7 +8,14 @@ import os
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import cannot_connect_to, have, mention, prose, render
+from ansible_collections.tracktion.ops.plugins.plugin_utils._rows import (
+    cannot_connect_to,
+    have,
+    mention,
+    prose,
+    render,
+    with_names,
+)
 
 ITEM = {
     "name": "`rm x`",
@@ -109,3 +116,27 @@ def test_lines_of_a_log_have_a_text():
     assert have(lines, "nothing", '"app"')
     assert not have(lines, "nothing")
     assert not have(None, "starting")
+
+
+HINT = "Run `rabbitmqctl set_permissions -p VHOST_NAME USER_NAME` for SERVICE_NAME, not `$HOST_NAME` or `MY_USER_NAME`"
+
+
+@pytest.mark.parametrize(
+    ("user", "shown"),
+    [
+        (["app"], "app"),
+        (["a.b@c:d-e"], "a.b@c:d-e"),
+        # Clients choose what they are called in a log.
+        (["a; reboot"], "USER_NAME"),
+        (['a"'], "USER_NAME"),
+        (["-a"], "USER_NAME"),
+        (["a\n"], "USER_NAME"),
+        ([""], "USER_NAME"),
+        (["app", "other"], "USER_NAME"),
+        ([], "USER_NAME"),
+    ],
+)
+def test_the_names_in_a_message_are_those_of_its_hint(user, shown):
+    wanted = "Run `rabbitmqctl set_permissions -p / %s` for api, not `$HOST_NAME` or `MY_USER_NAME`" % shown
+    assert with_names(HINT, {"vhost": ["/"], "user": user}, "api") == wanted
+    assert "SERVICE_NAME" in with_names(HINT, {}, "/var/log/a b.log")
