@@ -37,6 +37,8 @@ BEFORE, UNDONE = "_before_", "_undone_"
 STAMP = "%Y%m%dT%H%M%SZ"
 # How often the server looks whether the client of a statement is still there.
 CHECK_CLIENT = "500ms"
+# Seconds after which the session of a killed run has ended.
+KILLED_SECONDS = 3.0
 # Seconds between two attempts to end the sessions of a database that is being renamed.
 TERMINATE_SECONDS = 0.05
 PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
@@ -85,10 +87,15 @@ class Session:
         """Run a statement that no transaction may hold, such as CREATE DATABASE. Raises QueryFailed, OutOfTime."""
         self.client.command(sql, self.deadline.step(10**6), {"lock_timeout": "10s"})
 
-    def hold(self, database: str) -> bool:
-        """Take the lock of a database's name; return false if another session has it."""
-        sql = "SELECT pg_try_advisory_lock(%d, hashtext(%s)) AS held"
-        return bool(self.rows(sql % (LOCK_CLASS, literal(database)))[0]["held"])
+    def hold(self, database: str, seconds: float = 0.0) -> bool:
+        """Take the lock of a database's name; return false if another session has it for ``seconds``."""
+        sql = "SELECT pg_try_advisory_lock(%d, hashtext(%s)) AS held" % (LOCK_CLASS, literal(database))
+        until = time.monotonic() + seconds
+        while not self.rows(sql)[0]["held"]:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.1)
+        return True
 
     def release(self, database: str) -> None:
         """Release the lock of a database's name."""

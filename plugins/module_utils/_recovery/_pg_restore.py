@@ -115,7 +115,7 @@ def _operation(options: Options, keep: bool = False) -> Iterator[_operations.Ope
 
 def _hold(session: Session, database: str) -> None:
     """Hold the restore of a database on its server, whatever host it runs on."""
-    if not session.hold(database):
+    if not session.hold(database, _pg_databases.KILLED_SECONDS):
         hint = "Wait until it has ended: `SELECT * FROM pg_stat_activity WHERE application_name = 'tracktion.ops'`."
         raise _pg_databases.NotSwapped("another restore of %s is running on this server" % database, hint)
 
