@@ -63,10 +63,12 @@ def outcomes(program, copies, number, seed, resealed):
     """Return how each damage was found, and the problems."""
     ((kind, name),) = program.store.names()
     artefact = program.store.list(kind, name)[0]
-    options = {**program.options(), "stamp": artefact.stamp}
+    program.options()
     before = program.left()[0]
     found, problems = Counter(), []
     for directory, damage in recovery_faults.damages(artefact, copies, number, seed, resealed):
+        # They take away what the damage before has imported.
+        options = {**program.options(), "stamp": artefact.stamp}
         result = run_module(program.module, {**options, "directory": str(directory)})
         outcome = result.get("kind") if result.get("failed") else "equal"
         word, wrong = program.left()

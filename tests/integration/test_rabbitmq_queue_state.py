@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import datetime
 import decimal
@@ -319,6 +320,21 @@ def test_an_invalid_export_is_not_replayed(lab, name, tmp_path):
     assert lab.ready(name) == 0
     result = lab.run(state="replayed", export_path=str(tmp_path / "nothing"))
     assert "export_path" in result["msg"]
+
+
+def test_a_broker_that_closes_the_connection_during_a_replay_is_reported(lab, name, tmp_path):
+    fill(lab, name)
+    path = purge(lab, name, tmp_path, 20)["export_path"]
+    with open(path, "rb") as handle:
+        lines = [json.loads(line) for line in handle]
+    # A table with a type that AMQP does not have: the broker answers INTERNAL_ERROR.
+    lines[9]["headers_amqp"] = base64.b64encode(b"\0\0\0\3\1aZ").decode("ascii")
+    with open(path, "w", encoding="utf-8") as handle:
+        handle.writelines(json.dumps(line) + "\n" for line in lines)
+    result = lab.run(state="replayed", export_path=path)
+    assert result["failed"]
+    assert "closed the connection" in result["msg"]
+    assert lab.ready(name) == 9
 
 
 def test_a_failed_replay_continues_where_it_stopped(lab, name, tmp_path):

@@ -131,6 +131,9 @@ class Amqp:
         pika's blocking calls have no timeout of their own, but they run its loop, where a timer can end them.
         """
         self._start_step(seconds)
+        if not self.is_open:
+            # The broker closed it in an earlier call: its loop has ended, too.
+            raise self._network_failure(ConnectionResetError("the connection was closed"), [])
         loop = self._connection._impl.ioloop
         timer = loop.call_later(self._granted, _raise_timeout)
         try:

@@ -48,6 +48,9 @@ PROPERTIES = (
     "app_id",
     "cluster_id",
 )
+# Highest values of numbers, and bytes of texts (AMQP 0-9-1, class basic).
+NUMBERS = {"delivery_mode": 255, "priority": 255, "timestamp": (1 << 64) - 1}
+TEXT_BYTES = 255
 REQUIRED = ("position", "vhost", "queue", "exchange", "routing_key", "properties", "body")
 
 
@@ -133,9 +136,29 @@ def from_line(line: bytes, number: int) -> tuple[Record, dict[str, Any], bytes]:
         properties = from_json(record["properties"])
         if "headers_amqp" in record:
             properties["headers"] = _raw_table(properties.get("headers"), record["headers_amqp"])
+        _require_valid(properties, from_json(record["routing_key"]))
         return record, properties, base64.b64decode(record["body"], validate=True)
     except (ValueError, TypeError, AttributeError, binascii.Error, decimal.InvalidOperation) as exc:
         raise BadExport("line %d is not a message: %s" % (number, exc))
+
+
+def _require_valid(properties: Any, routing_key: Any) -> None:
+    """Raise ValueError, TypeError if AMQP cannot transfer one of them. Pure."""
+    texts = {"routing_key": routing_key}
+    for name, value in properties.items():
+        if name not in PROPERTIES:
+            raise ValueError("%s is not a property of messages" % name)
+        if name == "headers":
+            if not isinstance(value, dict):
+                raise TypeError("headers is not a table")
+        elif name not in NUMBERS:
+            texts[name] = value
+        elif type(value) is not int or not 0 <= value <= NUMBERS[name]:
+            raise ValueError("%s is not a number from 0 to %d" % (name, NUMBERS[name]))
+    for name, text in texts.items():
+        raw = text.encode("utf-8") if isinstance(text, str) else text
+        if not isinstance(raw, bytes) or len(raw) > TEXT_BYTES:
+            raise ValueError("%s is not a text of at most %d bytes" % (name, TEXT_BYTES))
 
 
 def _raw_table(values: Any, text: str) -> RawTable:

@@ -131,6 +131,7 @@ def remove_leftovers(session: Session, prefix: str, keep: Sequence[str] = ()) ->
 
     Only those with the prefix and a note of this collection (or no comment yet), whose lock no session holds.
     """
+    _await_creations(session, prefix)
     removed = []
     for row in databases(session):
         name = row["name"]
@@ -142,6 +143,15 @@ def remove_leftovers(session: Session, prefix: str, keep: Sequence[str] = ()) ->
             finally:
                 session.release(name)
     return removed
+
+
+def _await_creations(session: Session, prefix: str) -> None:
+    """Wait until no other session creates a database with the prefix: it may be that of a run that was killed."""
+    creates = "position(%s IN query) > 0" % literal('CREATE DATABASE "' + prefix)
+    sql = "SELECT 1 AS one FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND %s LIMIT 1"
+    until = time.monotonic() + KILLED_SECONDS
+    while session.rows(sql % creates) and time.monotonic() < until:
+        time.sleep(0.1)
 
 
 def drop(session: Session, database: str) -> None:

@@ -85,6 +85,27 @@ def test_a_routing_key_that_is_no_text_is_kept():
     assert messages.from_json(record["routing_key"]) == b"\xff"
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('"priority": 3', '"prioritx": 3', "prioritx is not a property of messages"),
+        ('"priority": 3', '"priority": 256', "priority is not a number from 0 to 255"),
+        ('"priority": 3', '"priority": true', "priority is not a number"),
+        ('"timestamp": 7', '"timestamp": "7"', "timestamp is not a number"),
+        ('"content_type": "a/b"', '"content_type": 7', "content_type is not a text of at most 255 bytes"),
+        ('"content_type": "a/b"', '"content_type": "%s"' % ("\u00e9" * 128), "content_type is not a text"),
+        ('"headers": {"x": 1}', '"headers": [1]', "headers is not a table"),
+        ('"routing_key": "k\\u00e9.y"', '"routing_key": null', "routing_key is not a text"),
+    ],
+)
+def test_a_message_that_cannot_be_published_is_rejected(old, new, reason):
+    given = properties(content_type="a/b", priority=3, headers={"x": 1}, timestamp=7)
+    text = messages.to_line(1, "/", "q", METHOD, given, b"x").decode()
+    assert old in text
+    with pytest.raises(messages.BadExport, match="line 1 is not a message: " + reason):
+        messages.from_line(text.replace(old, new).encode(), 1)
+
+
 def line(number=1, queue="q"):
     return messages.to_line(number, "/", queue, METHOD, properties(), b"x")
 
