@@ -39,6 +39,7 @@ STAMP = "%Y%m%dT%H%M%SZ"
 CHECK_CLIENT = "500ms"
 # Seconds after which the session of a killed run has ended.
 KILLED_SECONDS = 3.0
+ENDING_SECONDS = 0.3
 # Seconds between two attempts to end the sessions of a database that is being renamed.
 TERMINATE_SECONDS = 0.05
 PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
@@ -136,7 +137,8 @@ def remove_leftovers(session: Session, prefix: str, keep: Sequence[str] = ()) ->
     for row in databases(session):
         name = row["name"]
         ours = name.startswith(prefix) and len(name) >= len(prefix) + 12 and name not in keep
-        if ours and session.hold(name):
+        # One that has just been created has no note yet. The session of a killed run may be about to end.
+        if ours and session.hold(name, ENDING_SECONDS if row["note"] else KILLED_SECONDS):
             try:
                 drop(session, name)
                 removed.append(name)
