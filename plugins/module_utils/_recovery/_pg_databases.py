@@ -149,7 +149,8 @@ def remove_leftovers(session: Session, prefix: str, keep: Sequence[str] = ()) ->
 
 def _await_creations(session: Session, prefix: str) -> None:
     """Wait until no other session creates a database with the prefix: it may be that of a run that was killed."""
-    creates = "position(%s IN query) > 0" % literal('CREATE DATABASE "' + prefix)
+    # The comment that marks our statements comes after their first word.
+    creates = "query LIKE 'CREATE %%' AND position(%s IN query) > 0" % literal('DATABASE "' + prefix)
     sql = "SELECT 1 AS one FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND %s LIMIT 1"
     until = time.monotonic() + KILLED_SECONDS
     while session.rows(sql % creates) and time.monotonic() < until:
