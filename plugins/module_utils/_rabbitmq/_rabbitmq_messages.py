@@ -153,7 +153,7 @@ def _require_valid(properties: Any, routing_key: Any) -> None:
                 raise TypeError("headers is not a table")
         elif name not in NUMBERS:
             texts[name] = value
-        elif type(value) is not int or not 0 <= value <= NUMBERS[name]:
+        elif isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= NUMBERS[name]:
             raise ValueError("%s is not a number from 0 to %d" % (name, NUMBERS[name]))
     for name, text in texts.items():
         raw = text.encode("utf-8") if isinstance(text, str) else text
