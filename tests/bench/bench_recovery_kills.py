@@ -31,7 +31,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "playbooks" / "collections")]
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline  # noqa: E402
-from ansible_collections.tracktion.ops.plugins.module_utils._recovery import _operations, _pg_clients  # noqa: E402
+from ansible_collections.tracktion.ops.plugins.module_utils._recovery import (  # noqa: E402
+    _operations,
+    _pg_clients,
+    _pg_restore,
+)
 from ansible_collections.tracktion.ops.plugins.module_utils._recovery._artefacts import Store  # noqa: E402
 from tests.bench.goals import Goals  # noqa: E402
 from tests.integration import kill_points, recovery_faults, test_rabbitmq_backups, test_redis_backups  # noqa: E402
@@ -532,6 +536,8 @@ def main():
     parser.add_argument("--seed", type=int, default=15)
     arguments = parser.parse_args()
     goals = Goals()
+    # The run after one that was killed when it had written its lease waits until that ends.
+    _pg_restore.LEASE_SECONDS = 5.0
     for name in arguments.programs:
         kind, program = PROGRAMS[name]
         folder = Path(tempfile.mkdtemp(prefix="tracktion-"))
