@@ -13,7 +13,7 @@ description:
   - Restarts compose services, which it finds by the labels of any version of compose, or containers by name. A stopped container is started.
     No container is removed or recreated.
   - Containers are restarted one after the other, each after the services that it depends on, and only when the previous one works again.
-    A container works when its health check succeeds; without a health check, when it has been running for two seconds.
+    A container works when its health check succeeds; without a health check, when it has been running for ten seconds.
   - The state of each container is read again just before its restart. A container is not restarted if it is not one of O(expected), if it was
     started recently (O(min_uptime)), or if it is protected.
   - Containers with the label C(tracktion.ops.protected=true) are never restarted.

@@ -13,7 +13,7 @@ description:
   - Stops the containers of a compose project or of some of its services, those that depend on others first, and starts them again in the
     opposite order. Each container is stopped by its own signal. The engine kills one that has not ended after its own grace period, and the
     result names it.
-  - After each start it waits until the container works, which means that its health check succeeds, or that it has been running for two seconds
+  - After each start it waits until the container works, which means that its health check succeeds, or that it has been running for ten seconds
     without a health check.
   - The existing containers are started again. Containers, volumes and networks are never created or removed, and containers of other projects
     are never changed.

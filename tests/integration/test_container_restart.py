@@ -152,6 +152,15 @@ def test_a_container_that_ends_at_once_fails_with_its_exit_code(app):
     assert inspect(brief)["State"]["ExitCode"] == 3
 
 
+def test_a_container_that_ends_after_some_seconds_fails(app):
+    """A program that loads much before it connects to its servers."""
+    command = ("sh", "-c", "test -e /born && { sleep 5; exit 3; }; touch /born; exec sleep infinity")
+    app.run("loading", *command)
+    outcome = restart(app, services=["loading"], deadline=60)
+    assert outcome["failed"]
+    assert "ended with exit code 3" in outcome["msg"]
+
+
 def test_a_container_whose_restart_policy_gave_up_fails_before_the_deadline(app):
     command = ("sh", "-c", "test -e /born && exit 5; touch /born; exec sleep infinity")
     brief = app.run("hopeless", *command, options=("--restart", "on-failure:1"))

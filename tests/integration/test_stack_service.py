@@ -197,7 +197,7 @@ def test_obstacles(tmp_path, state):
         docker("pause", paused)
         wait_for(sick, "healthy", lambda state: state["Health"]["Status"] == "healthy")
         before = states(found)
-        outcome = restart(found, state, deny=["denied"], health_timeout=3)
+        outcome = restart(found, state, deny=["denied"], health_timeout=15)
         assert outcome["failed"]
         assert {name: result for action, name, result in outcomes(outcome) if action == "stop"} == {
             "stubborn": "killed", "waiting": "stopped", "indifferent": "stopped", "sick": "stopped",
@@ -225,7 +225,7 @@ def test_obstacles(tmp_path, state):
         # It was unhealthy before, which does not keep the others from being restarted.
         docker("exec", sick, "touch", "/sick")
         wait_for(sick, "unhealthy", lambda state: state["Health"]["Status"] == "unhealthy")
-        named = restart(found, state, services=["sick", "indifferent"], health_timeout=3)
+        named = restart(found, state, services=["sick", "indifferent"], health_timeout=15)
         assert outcomes(named)[2:] == [("start", "sick", "unhealthy"), ("start", "indifferent", "started")]
         assert "as before the restart" in named["msg"]
         # One that needs it healthy would not come back: it is not stopped.

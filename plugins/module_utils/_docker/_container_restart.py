@@ -51,8 +51,9 @@ SPEC = dict(
 
 # The default of the engine, if neither the container nor the option sets the seconds to stop.
 STOP_SECONDS = 10
-# A container without a health check works once it has been running for so long.
-STABLE_SECONDS = 2.0
+# A container without a health check works once it has been running for so long: the engine, too, regards a container
+# as started successfully when it is up for ten seconds. Programs that load much end later than others.
+STABLE_SECONDS = 10.0
 CREATE = "Create it, in the directory of its compose file: `docker compose up -d -- %s`"
 # Restarts by the restart policy after which a container is in a crash loop.
 CRASHES = 3
