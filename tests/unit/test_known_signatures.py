@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from ansible_collections.tracktion.ops.plugins.module_utils._logs import _log_known, _log_levels
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _rows
 
 ROOT = Path(__file__).resolve().parents[2]
 PROBES = yaml.safe_load((ROOT / "roles/logs/diagnosis/probes.yml").read_text(encoding="utf-8"))
@@ -325,20 +326,23 @@ NAMES = {
 }
 
 
+def needed(row):
+    """Return what the hint of a row needs of its message."""
+    return {word.lower() for word in _rows.PLACEHOLDER.findall(row.get("hint", ""))} - {"service"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_message_names_what_its_hint_needs(name):
     (row,) = [row for row in KNOWN if row["id"] == name]
     groups = [re.search(row["pattern"], line, re.IGNORECASE).groupdict() for line in MESSAGES[name]]
     assert NAMES[name] in groups, groups
-    needed = {word.lower() for word in re.findall(r"\b([A-Z]+)_NAME\b", row["hint"])} - {"service"}
-    assert needed <= set(NAMES[name])
+    assert needed(row) <= set(NAMES[name])
 
 
 def test_only_names_of_the_message_are_in_a_hint():
     for row in KNOWN:
-        needed = {word.lower() for word in re.findall(r"\b([A-Z]+)_NAME\b", row.get("hint", ""))} - {"service"}
-        assert needed <= set(re.compile(row["pattern"]).groupindex), row["id"]
-        assert not needed or row["id"] in NAMES
+        assert needed(row) <= set(re.compile(row["pattern"]).groupindex), row["id"]
+        assert not needed(row) or row["id"] in NAMES
 
 
 @pytest.mark.parametrize(("line", "name"), OTHERS.items())

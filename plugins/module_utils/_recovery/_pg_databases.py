@@ -16,7 +16,7 @@ import json
 import secrets
 import threading
 import time
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, Failure, cut
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql._postgresql import (
@@ -91,12 +91,7 @@ class Session:
     def hold(self, database: str, seconds: float = 0.0) -> bool:
         """Take the lock of a database's name; return false if another session has it for ``seconds``."""
         sql = "SELECT pg_try_advisory_lock(%d, hashtext(%s)) AS held" % (LOCK_CLASS, literal(database))
-        until = time.monotonic() + seconds
-        while not self.rows(sql)[0]["held"]:
-            if time.monotonic() >= until:
-                return False
-            time.sleep(0.1)
-        return True
+        return _becomes_true(lambda: self.rows(sql)[0]["held"], seconds)
 
     def release(self, database: str) -> None:
         """Release the lock of a database's name."""
@@ -152,9 +147,17 @@ def _await_creations(session: Session, prefix: str) -> None:
     # The comment that marks our statements comes after their first word.
     creates = "query LIKE 'CREATE %%' AND position(%s IN query) > 0" % literal('DATABASE "' + prefix)
     sql = "SELECT 1 AS one FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND %s LIMIT 1"
-    until = time.monotonic() + KILLED_SECONDS
-    while session.rows(sql % creates) and time.monotonic() < until:
+    _becomes_true(lambda: not session.rows(sql % creates), KILLED_SECONDS)
+
+
+def _becomes_true(condition: Callable[[], Any], seconds: float) -> bool:
+    """Return whether a condition is true now or within ``seconds``."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= until:
+            return False
         time.sleep(0.1)
+    return True
 
 
 def drop(session: Session, database: str) -> None:
