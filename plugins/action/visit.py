@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -28,6 +29,7 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _host_findings,
     _measuring_code,
     _presence,
+    _probe_options,
     _settings,
     _shape,
     _time_limit,
@@ -42,6 +44,8 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils._types import AreaOu
 # Runs a command with a time limit, if the host has timeout(1).
 GUARD = 'set --; command -v timeout >/dev/null 2>&1 && set -- timeout -k 2 %d; "$@" /bin/sh -c %s'
 CLEANUP_SECONDS = 5
+# The module whose file the program follows.
+MODULE = "tracktion.ops.visit"
 # Variables of the role visit, by the option that overrides them.
 OPTIONS = {
     "areas": "tracktion_areas",
@@ -84,6 +88,8 @@ class ActionModule(ActionBase):
 
     # The end of the visit by the monotonic clock; null before it starts.
     _end: float | None = None
+    # The code for the program (``_measuring_code.packed``).
+    _code = ""
     # Standard error of the last command that failed.
     _errors = ""
 
@@ -184,7 +190,7 @@ class ActionModule(ActionBase):
             own = {name: probe for name, probe in probes.items() if _settings.is_own(probe)}
             planned.others[area.name] = {name: probe for name, probe in probes.items() if name not in own}
             if own:
-                planned.own[area.name] = {"deadline": deadline, "probes": own}
+                planned.own[area.name] = {"deadline": deadline, "probes": _probe_options.validated(own)}
             planned.claims[area.name] = None
             if configured and not error:
                 wanted = {"probes": probes, "deadline": deadline}
@@ -217,14 +223,13 @@ class ActionModule(ActionBase):
         by_name = {area.name: area for area in areas}
         presence = self._presence([by_name[name] for name in plan], visited, task_vars)
         others = [*(["_journal"] if journal else []), *(["_presence"] if presence else [])]
+        processes = _measuring_code.processes(plan, others)
+        self._code = _measuring_code.packed(processes, self._has_own_python(task_vars))
         sent = time.time()
         result = self._execute_module(
-            module_name="tracktion.ops.measure",
+            module_name=MODULE,
             module_args={
                 "plan": json.dumps(plan),
-                "code": _measuring_code.packed(
-                    _measuring_code.processes(plan, others), self._has_own_python(task_vars)
-                ),
                 "journal": journal,
                 "presence": presence,
                 # The module ends before the visit, and returns what it has measured by then.
@@ -328,6 +333,17 @@ class ActionModule(ActionBase):
         journal = given.get("tracktion_visit_journal") or variables.get("tracktion_visit_journal")
         return {**found.values, "tracktion_visit_journal": _variables.resolve(self._templar, journal)}
 
+    def _configure_module(self, module_name: str, module_args: Values, task_vars: Values) -> tuple[Any, str]:
+        """Return what Ansible sends and runs: with the program, for the visit itself.
+
+        Ansible finds the interpreter, and puts the options into the file of the module.
+        """
+        built, path = super()._configure_module(module_name, module_args, task_vars)
+        if module_name == MODULE:
+            program = (_measuring_code.PROGRAM % self._code).encode("ascii")
+            built = dataclasses.replace(built, b_module_data=built.b_module_data + program)
+        return built, path
+
     def _remaining(self) -> float:
         return max(0.1, (self._end or 0.0) - time.monotonic())
 
@@ -367,8 +383,8 @@ def _prepare() -> None:
     """Read what each visit needs, as this file is imported: before Ansible forks a process for each host."""
     for name in ("setting", "probe_hosts"):
         lookup_loader.get("%s.%s" % (_areas.COLLECTION, name))
-    _shape.of_part("measure", "host")
-    _measuring_code.files()
+    _shape.of_part("visit", "host")
+    _probe_options.validators()
     for area in _areas.find():
         _read = (area.defaults, area.public, _presence.load(area))
         probes = area.probes()

@@ -42,7 +42,7 @@ options:
   timeout:
     description:
       - Seconds for the whole visit. Without it, the variable C(tracktion_visit_timeout), by default 60.
-      - The module on the host gets nine tenths of the seconds that are left when it is sent. It then ends
+      - The program on the host gets nine tenths of the seconds that are left when it is sent. It then ends
         its areas and returns what they have measured.
       - One second after O(timeout), C(timeout\(1\)) ends all processes of the visit, if the host has this program. All
         processes of a visit also end when the connection breaks. A process in an uninterruptible wait (state D, as on a dead
@@ -56,7 +56,6 @@ options:
     type: str
 seealso:
   - module: tracktion.ops.report
-  - module: tracktion.ops.measure
   - module: tracktion.ops.plan
 """
 
@@ -111,4 +110,68 @@ started:
   returned: always
   type: float
   sample: 1795400000.0
+presence:
+  description: >-
+    The services that belong to the host: containers in any state, services of compose files without a container, and programs.
+  returned: in the file of RV(visited), as C(presence), if a default depends on them
+  type: dict
+  contains:
+    known: {description: Whether the containers of the host are known., type: bool, returned: always}
+    reason: {description: Why they are not known., type: str, returned: always}
+    hint: {description: The next step., type: str, returned: always}
+    services:
+      description: The containers, and the services of compose files of Tracktion that have none.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        service: {description: 'The compose service, else the name of the container.', type: str, returned: always}
+        project: {description: The compose project., type: str, returned: always}
+        container: {description: The name of the container; null without one., type: str, returned: always}
+        host_network: {description: Whether it uses the network of the host., type: bool, returned: always}
+        names: {description: Servers and applications that its environment names., type: list, elements: str, returned: always}
+        ports:
+          description: Ports of the host and of the container; one of them is null if it is not published, or not certain.
+          type: list
+          elements: dict
+          returned: always
+          contains:
+            host: {description: Port of the host., type: int, returned: always}
+            container: {description: Port of the container., type: int, returned: always}
+    programs:
+      description: Names of servers and applications that run outside of containers, or that systemd starts at boot.
+      type: list
+      elements: str
+      returned: always
+host:
+  description: How busy the host was during the measurement, and the time of its clock.
+  returned: in the file of RV(visited), as C(host)
+  type: dict
+  contains:
+    started: {description: 'Start of the measurement by the clock of the host, in epoch seconds.', type: float, returned: always}
+    finished: {description: End of the measurement., type: float, returned: always}
+    cores: {description: CPUs that the module may use., type: int, returned: always}
+    load: {description: 'The load averages of 1, 5 and 15 minutes; null if the system has none.', type: list, elements: float, returned: always}
+    pressure:
+      description: Shares of the last ten seconds in which tasks waited, from C(/proc/pressure); null if the kernel does not count them.
+      type: dict
+      returned: always
+      contains:
+        cpu_some: {description: Some tasks waited for the CPU., type: float, returned: always}
+        memory_full: {description: All tasks waited for memory., type: float, returned: always}
+        io_full: {description: All tasks waited for a disk., type: float, returned: always}
+    slowdown:
+      description: Time that the visit ran or waited for a CPU on the host until it began to measure, as a multiple of the time that it ran.
+      type: float
+      returned: always
+    waited_seconds:
+      description: Seconds that the measuring process that waited most was ready to run and had no CPU; null if the kernel does not count them.
+      type: float
+      returned: always
+    waited_of_seconds: {description: Lifetime of that process in seconds., type: float, returned: always}
+  sample: {started: 1795400000.0, finished: 1795400001.2, cores: 2, load: [0.4, 0.3, 0.3], slowdown: 1.02,
+    pressure: {cpu_some: 0.01, memory_full: 0.0, io_full: 0.0}, waited_seconds: 0.1, waited_of_seconds: 1.1}
 """
+
+# Ansible puts the options here. The action adds the program (_measuring_code.PROGRAM) and sends this file.
+ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""

@@ -55,7 +55,7 @@ def evaluate(
 ) -> tuple[list[Finding], Counts]:
     """Return the findings and the counts of one area on one host.
 
-    ``outcome`` is the area's entry in the result of M(tracktion.ops.measure): ``measurement``, ``error``.
+    ``outcome`` is the area's entry in the result of ``_host_visit.run()``: ``measurement``, ``error``.
     ``settings`` maps the role's variables to their values on this host. ``starved`` is the reason why durations that
     were measured on the host are not reliable, or null: the findings of checks with ``timing`` are unknown then, and
     the ids of these checks are added to ``covered``.

@@ -41,7 +41,7 @@ def state(measured: object, sent: float, received: float) -> HostState | None:
     if not isinstance(measured, dict):
         return None
     try:
-        found = cast("Values", _shape.of_part("measure", "host")(measured, 0, False))
+        found = cast("Values", _shape.of_part("visit", "host")(measured, 0, False))
     except (_shape.Malformed, RecursionError):
         return None
     if None in (found["started"], found["finished"]):

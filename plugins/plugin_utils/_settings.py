@@ -120,15 +120,20 @@ def given(area: _areas.Area, variables: Mapping[str, Any]) -> list[str]:
     In a play with the role itself, its defaults are variables of the host too: these are known by their file. Ansible
     does not keep that of a boolean, which counts as set if it differs from the default.
     """
-    file = os.path.realpath(area.defaults_file)
+    file = _real(area.defaults_file)
 
     def is_given(name: str) -> bool:
         value = variables.get(name)
         if value is None or isinstance(value, bool):
             return value is not None and value != area.defaults.get(name)
-        return os.path.realpath(_core.file_of(value) or "") != file
+        return _real(_core.file_of(value) or "") != file
 
     return sorted(filter(is_given, area.argument_spec))
+
+
+@cache
+def _real(path: str) -> str:
+    return os.path.realpath(path)
 
 
 def shared_defaults() -> Values:

@@ -139,7 +139,7 @@ def presence(document: _shape.Document) -> Values | None:
     found = measured.get("presence") if isinstance(measured, dict) else None
     try:
         if isinstance(found, dict) and "known" in found:
-            return cast("Values", _shape.of_part("measure", "presence")(found, 0, False))
+            return cast("Values", _shape.of_part("visit", "presence")(found, 0, False))
         error = found.get("error") if isinstance(found, dict) else outcome.get("error")
         reason = str(_shape.checked_error(error)["message"])
     except (_shape.Malformed, RecursionError) as exc:

@@ -14,12 +14,13 @@ from ansible.template import Templar
 from ansible_collections.tracktion.ops.plugins.module_utils import _measures, _side_by_side
 from ansible_collections.tracktion.ops.plugins.module_utils import _presence as presence
 from ansible_collections.tracktion.ops.plugins.module_utils._docker import _engine
-from ansible_collections.tracktion.ops.plugins.modules.measure import probes_of
+from ansible_collections.tracktion.ops.plugins.module_utils._host_visit import probes_of
 from ansible_collections.tracktion.ops.plugins.plugin_utils import (
     _areas,
     _checks,
     _evaluation,
     _presence,
+    _probe_options,
     _settings,
     _shape,
 )
@@ -49,7 +50,7 @@ def visit(name, settings=None, before=None):
     for probe in probes.values():
         _measures.load(probe["module"])
     deadline = float(settings["%s_deadline" % name])
-    callables = probes_of({"deadline": deadline, "probes": probes})
+    callables = probes_of({"deadline": deadline, "probes": _probe_options.validated(probes)})
     if before:
         first = next(iter(callables))
         callables[first] = partial(_after, before, callables[first])

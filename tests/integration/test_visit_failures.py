@@ -44,18 +44,18 @@ CAUSES = {
     "crashed": ("host.visit_failed", "killed", "signal SEGV", "dmesg"),
     "banner": ("host.visit_failed", "output_before_result", "{ Welcome to users }", "must print nothing"),
     "hung": ("host.visit_failed", "timeout", "time limit", "tracktion_visit_timeout"),
-    "readonly": ("host.visit_failed", "temporary_unwritable", "No usable temporary directory", "/proc/mounts"),
     "readonly_unpipelined": (
         "host.visit_failed",
         "temporary_unwritable",
         "Read-only file system",
         "`ansible_remote_tmp`",
     ),
-    "full": ("host.visit_failed", "temporary_full", "No space left on device", "df -i"),
+    "full_unpipelined": ("host.visit_failed", "temporary_full", "No space left on device", "df -i"),
 }
 # A flood ends with the time limit or with the limit of memory, whichever comes first.
 FLOOD = ("timeout", "too_large")
-FINE = ("good", "motd", "chatty", "skewed", "noexec", "noexec_unpipelined", "starved")
+# A visit that is pipelined writes nothing on the host.
+FINE = ("good", "motd", "chatty", "skewed", "noexec", "noexec_unpipelined", "starved", "full", "readonly")
 # What never ends is given up after these seconds.
 SECONDS = 5
 

@@ -229,10 +229,10 @@ def _variables(addresses: dict[str, str], key: Path, folder: Path, silent: int) 
         found["starved"] = host("starved")
     if "plain" in addresses:
         found["plain"] = host("plain")
-    for name in ("readonly", "full", "noexec"):
+    for name, variables in (("readonly", {}), ("full", {"ansible_remote_tmp": "/tmp"}), ("noexec", {})):
         if name in addresses:
             found[name] = host(name)
-            found[name + "_unpipelined"] = host(name, ansible_pipelining=False)
+            found[name + "_unpipelined"] = host(name, ansible_pipelining=False, **variables)
     return found
 
 

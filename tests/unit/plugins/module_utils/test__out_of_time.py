@@ -15,12 +15,12 @@ import pytest
 
 from ansible_collections.tracktion.ops.plugins.module_utils import _bounded, _measurement, _programs
 from ansible_collections.tracktion.ops.plugins.module_utils._docker._docker_api import DockerApi
+from ansible_collections.tracktion.ops.plugins.module_utils._host_visit import probes_of
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import Deadline, OutOfTime
 from ansible_collections.tracktion.ops.plugins.module_utils._measures import _pg_activity, _redis_health_info
 from ansible_collections.tracktion.ops.plugins.module_utils._postgresql import _postgresql
 from ansible_collections.tracktion.ops.plugins.module_utils._rabbitmq import _rabbitmq
 from ansible_collections.tracktion.ops.plugins.module_utils._redis import _redis
-from ansible_collections.tracktion.ops.plugins.modules.measure import probes_of
 
 NOT_MEASURED = r"not measured \(0\.\d s of the deadline left\)"
 

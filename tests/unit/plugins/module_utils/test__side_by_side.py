@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _side_by_side
+from ansible_collections.tracktion.ops.plugins.module_utils import _host_visit, _side_by_side
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import MissingLibrary
-from ansible_collections.tracktion.ops.plugins.modules import measure
 from tests.slack import SLACK
 
 
@@ -56,13 +55,13 @@ def test_areas_that_sample_begin_first():
         "logs": {"probes": {"errors": {"options": {}}}},
     }
     deadlines = {"cache": 15, "logs": 15, ".presence": 2}
-    assert measure.delays(plan, deadlines) == {"cache": 0.0, "logs": 0.3, ".presence": 0.1}
+    assert _host_visit.delays(plan, deadlines) == {"cache": 0.0, "logs": 0.3, ".presence": 0.1}
     plan["cache"]["probes"]["service"]["options"]["sample_seconds"] = 0.2
-    assert measure.delays(plan, deadlines)["logs"] == pytest.approx(0.06)
+    assert _host_visit.delays(plan, deadlines)["logs"] == pytest.approx(0.06)
     # Nothing to wait for: no area samples, or the value is invalid, which its probe reports.
-    assert set(measure.delays({"logs": plan["logs"]}, deadlines).values()) == {0.0}
+    assert set(_host_visit.delays({"logs": plan["logs"]}, deadlines).values()) == {0.0}
     plan["cache"]["probes"]["service"]["options"]["sample_seconds"] = "soon"
-    assert set(measure.delays(plan, deadlines).values()) == {0.0}
+    assert set(_host_visit.delays(plan, deadlines).values()) == {0.0}
 
 
 def test_an_area_that_hangs_is_ended_at_its_deadline_and_keeps_its_results():
@@ -170,8 +169,7 @@ def test_no_process_is_left_behind():
 MODULE = """
 import subprocess, sys, time
 sys.path.insert(0, %r)
-from ansible_collections.tracktion.ops.plugins.modules import measure
-from ansible_collections.tracktion.ops.plugins.module_utils import _side_by_side
+from ansible_collections.tracktion.ops.plugins.module_utils import _host_visit, _side_by_side
 
 def hang():
     program = subprocess.Popen(["sleep", "60"])
@@ -179,7 +177,7 @@ def hang():
         handle.write(str(program.pid))
     time.sleep(60)
 
-measure.end_with_signals()
+_host_visit.end_with_signals()
 print(_side_by_side.run({"area": (30, {"hang": hang})}, result=1))
 """ % str(Path(__file__).parents[4] / "playbooks" / "collections")
 

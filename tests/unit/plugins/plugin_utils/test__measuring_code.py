@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 import yaml
 
-from ansible_collections.tracktion.ops.plugins.module_utils import _measures
-from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _measuring_code
+from ansible_collections.tracktion.ops.plugins.module_utils import _received
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _measuring_code, _probe_options
 
 MODULES = sorted(
     {
@@ -22,45 +23,60 @@ MODULES = sorted(
         for probe in yaml.safe_load(area.probes_file.read_text())["probes"].values()
     }
 )
-# A host has nothing of the collection but what Ansible packs with the module measure, and what is sent.
-ON_A_HOST = """
-import importlib, json, sys, types
-package = "ansible_collections.tracktion.ops.plugins.module_utils"
-for depth in range(1, 6):
-    name = ".".join(package.split(".")[:depth])
-    sys.modules[name] = types.ModuleType(name)
-    sys.modules[name].__path__ = []
-base, code, wanted = json.load(sys.stdin)
-for name, source in base.items():
-    module = types.ModuleType(package + "." + name)
-    sys.modules[package + "." + name] = module
-    module.__path__ = []
-    setattr(sys.modules[package], name, module)
-    exec(source, module.__dict__)
-measures = sys.modules[package + "._measures"]
-measures.receive(code)
-loaded = [measures.load(name) for name in wanted]
+# What a host runs, and then the imports of the modules in question.
+THEN = (
+    """
+from %s import _measures
+loaded = [_measures.load(name) for name in request["wanted"]]
 print(len([module.measure for module in loaded]), len(loaded[0].__loader__.get_source(loaded[0].__name__)) > 1000)
 """
+    % _received.PACKAGE
+)
+
+
+def run(code, request, then="", **options):
+    """Run the program of a visit as a host does, which has neither this collection nor Ansible; return the process."""
+    request = {"plan": "{}", "seconds": 5, "journal": None, "presence": None, **request}
+    program = 'ARGUMENTS = r"""%s"""\n%s%s' % (json.dumps(request), _measuring_code.PROGRAM % code, then)
+    command = [sys.executable, "-S", "-"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return subprocess.run(
+        command, input=program, capture_output=True, text=True, check=False, env=environment, **options
+    )
+
+
+def packed(*modules, compiled=False):
+    return _measuring_code.packed([[_measuring_code.MEASURING + name] for name in modules], compiled)
 
 
 @pytest.mark.parametrize(
     ("name", "compiled"), [*((name, False) for name in MODULES), ("pg_activity", True), ("audio_probe_info", True)]
 )
 def test_the_code_is_complete_for_each_measuring_module(name, compiled):
-    base = {
-        "_measurement": (_measuring_code.FOLDER / "_measurement.py").read_text(),
-        "_measures": (_measuring_code.FOLDER / "_measures" / "__init__.py").read_text(),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", ON_A_HOST],
-        input=json.dumps([base, _measuring_code.packed([[_measuring_code.MEASURING + name]] * 2, compiled), [name]]),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(packed(name, name, compiled=compiled), {"wanted": [name]}, THEN)
     # The source is there as well: the area audio_processing sends it to containers.
-    assert done.stdout.strip() == "1 True", done.stderr
+    assert done.stdout.splitlines()[-1:] == ["1 True"], done.stderr
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_program_measures_a_plan(compiled):
+    """Text of an option is data, also if it looks like the end of a text of Python."""
+    probe = {"module": "inotify_limits", "options": {"path": '"""\\"""', "sysctl_root": "/nonesuch"}}
+    settings = _probe_options.validated({"limits": probe})
+    plan = json.dumps({"file_watching": {"deadline": 30, "probes": settings}})
+    done = run(packed("inotify_limits", compiled=compiled), {"plan": plan, "seconds": 30})
+    result = json.loads(done.stdout)
+    outcome = json.loads(result["measured"])["file_watching"]
+    assert outcome["error"] is None
+    assert outcome["measurement"]["limits"]["reachable"]
+    assert result["python"] == sys.executable
+    assert result["host"]["cores"] >= 1
+
+
+def test_nothing_is_imported_from_the_current_directory(tmp_path):
+    for name in ("json", "base64", "zlib", "types", "signal", "ansible_collections"):
+        (tmp_path / (name + ".py")).write_text("raise SystemExit('%s of the current directory')" % name)
+    assert run(packed(), {}, cwd=tmp_path).stderr == ""
 
 
 def test_only_the_needed_code_is_sent():
@@ -70,12 +86,12 @@ def test_only_the_needed_code_is_sent():
 
 
 def test_imports_are_found_at_any_level():
-    source = "def f():\n    from %s import _a, _b\nfrom %s._c import d\nimport os\n" % ((_measures.PACKAGE,) * 2)
+    source = "def f():\n    from %s import _a, _b\nfrom %s._c import d\nimport os\n" % ((_received.PACKAGE,) * 2)
     assert sorted(_measuring_code.imported(source)) == ["", "_a", "_b", "_c", "_c.d"]
 
 
 def test_imports_within_functions_are_not_executed_at_import():
-    source = "from %s import _a\ndef f():\n    from %s import _b\n" % ((_measures.PACKAGE,) * 2)
+    source = "from %s import _a\ndef f():\n    from %s import _b\n" % ((_received.PACKAGE,) * 2)
     assert sorted(_measuring_code.imported(source, at_import=True)) == ["", "_a"]
 
 

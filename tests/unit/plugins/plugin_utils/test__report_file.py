@@ -53,3 +53,10 @@ def test_a_report_is_never_written_through_a_file_of_another_user(tmp_path):
     _report_file.write(REPORT, str(tmp_path / "report.json"))
     assert victim.read_text() == "untouched"
     assert json.loads((tmp_path / "report.json").read_text()) == REPORT
+
+
+def test_each_finding_is_one_line():
+    report = {**REPORT, "findings": [{"id": "a", "observed": {"x": [1, 2]}}, {"id": "b\n"}], "none": None}
+    lines = _report_file.as_json(report).splitlines()
+    assert json.loads("\n".join(lines)) == report
+    assert [json.loads(line.strip().rstrip(",")) for line in lines if '"id"' in line] == report["findings"]

@@ -16,8 +16,9 @@ from ansible_collections.tracktion.ops.plugins.module_utils._host import _growth
 from ansible_collections.tracktion.ops.plugins.module_utils._host._context import Context
 from ansible_collections.tracktion.ops.plugins.module_utils._host._growth import Subject
 from ansible_collections.tracktion.ops.plugins.module_utils._host._history import Sample
+from ansible_collections.tracktion.ops.plugins.module_utils._host_visit import probes_of
 from ansible_collections.tracktion.ops.plugins.module_utils._measurement import BadOption, Deadline
-from ansible_collections.tracktion.ops.plugins.modules.measure import probes_of
+from ansible_collections.tracktion.ops.plugins.plugin_utils import _probe_options
 
 MIB = 1 << 20
 HOUR = 3600.0
@@ -203,7 +204,7 @@ def test_in_check_mode_nothing_is_written(path, subject):
 def test_a_visit_in_check_mode_writes_nothing(path, check_mode):
     options = {"history": path, "sample_seconds": 0.0}
     probes = {"resources": {"module": "host_resources_info", "options": options}}
-    found = probes_of({"deadline": 30.0, "probes": probes}, check_mode)["resources"]()
+    found = probes_of({"deadline": 30.0, "probes": _probe_options.validated(probes)}, check_mode)["resources"]()
     assert found["trends"]["samples"] == 1
     assert os.path.exists(path) is not check_mode
 
