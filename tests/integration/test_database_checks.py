@@ -178,6 +178,8 @@ def test_limits_of_roles_and_databases_are_checked(pg17):
         findings = fired(pg17.diagnose(), "database.connections_used", None)
         assert before == []
         assert [(finding["object"], finding["status"]) for finding in findings] == [("role tracktion_user", "critical")]
+        # Twice the limit would still be less than one connection pool needs.
+        assert 'ALTER ROLE "tracktion_user" CONNECTION LIMIT 20;' in findings[0]["hint"]
     finally:
         for connection in held:
             connection.close()
