@@ -30,8 +30,8 @@ MAX_DEPTH = 32
 MAX_TEXT = 16384
 MAX_NUMBER = 1e30
 SURROGATE = re.compile("[\ud800-\udfff]")
-# Only what may be a number: an e before digits is common in names, such as the id of a container.
-UNUSUAL_NUMBER = re.compile(r'\d{31}|(?:^|[\s\[,]|":)-?[\d.]+[eE]\+?\d{3}')
+# A whole number with as many digits is less than MAX_NUMBER.
+DIGITS = 30
 MISSING = object()
 NoneType = type(None)
 # Valid combinations of keys and types that are remembered for each mapping.
@@ -93,44 +93,45 @@ class Malformed(ValueError):
 class Document:
     """A JSON text, parsed. If ``is_plain``, its numbers and texts are valid, and need not be validated one by one.
 
-    Validating each scalar takes longer than everything else. Large numbers, invalid Unicode and long texts are found in
-    the JSON text instead, by functions in C.
+    Validating each scalar takes longer than everything else: numbers are looked at as they are read, and invalid
+    Unicode and long texts are found in the JSON text by functions in C.
     """
 
     def __init__(self, source: str) -> None:
         """Raises Malformed if the text is not JSON, or nested too deep."""
-        self._constants: list[str] = []
+        self._unusual = False
         try:
-            self.value = self._read(source)
+            self.value = json.loads(
+                source, parse_constant=self._constant, parse_float=self._float, parse_int=self._whole
+            )
         except RecursionError as exc:
             raise Malformed("is nested too deep") from exc
         except ValueError as exc:
             raise Malformed("is not valid JSON: %s" % exc) from exc
         self.is_plain = not (
-            self._constants
+            self._unusual
             or "\\ud" in source
             or "\\uD" in source
             or (not source.isascii() and SURROGATE.search(source))
-            or UNUSUAL_NUMBER.search(source)
             or max(map(len, source.split('"'))) > MAX_TEXT
         )
 
-    def _read(self, source: str) -> object:
-        try:
-            return json.loads(source, parse_constant=self._constant)
-        except json.JSONDecodeError:
-            raise
-        except ValueError:
-            # A number with more digits than Python converts. The rest of the document is valid.
-            return json.loads(source, parse_constant=self._constant, parse_int=_whole)
-
     def _constant(self, name: str) -> float:
-        self._constants.append(name)
+        self._unusual = True
         return float(name)
 
+    def _float(self, text: str) -> float:
+        number = float(text)
+        if not -MAX_NUMBER < number < MAX_NUMBER:
+            self._unusual = True
+        return number
 
-def _whole(digits: str) -> int | float:
-    return int(digits) if len(digits) < 100 else float("inf")
+    def _whole(self, digits: str) -> int | float:
+        if len(digits) <= DIGITS:
+            return int(digits)
+        self._unusual = True
+        # Python does not convert a number with thousands of digits.
+        return int(digits) if len(digits) < 100 else float("inf")
 
 
 def checked(measurement: object, module: str, is_plain: bool = False) -> dict[str, Any]:
