@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
 import shlex
 import sys
 import time
@@ -41,8 +40,11 @@ from ansible_collections.tracktion.ops.plugins.plugin_utils import (
 from ansible_collections.tracktion.ops.plugins.plugin_utils._inert import inert
 from ansible_collections.tracktion.ops.plugins.plugin_utils._types import AreaOutcome, HostState, Values
 
-# Runs a command with a time limit, if the host has timeout(1).
-GUARD = 'set --; command -v timeout >/dev/null 2>&1 && set -- timeout -k 2 %d; "$@" /bin/sh -c %s'
+# Runs a command with a time limit, if the host has timeout(1). With PYTHONUNBUFFERED, which a controller may have set
+# for itself, Python would read the program byte by byte.
+GUARD = (
+    'unset PYTHONUNBUFFERED; set --; command -v timeout >/dev/null 2>&1 && set -- timeout -k 2 %d; "$@" /bin/sh -c %s'
+)
 CLEANUP_SECONDS = 5
 # The module whose file the program follows.
 MODULE = "tracktion.ops.visit"
@@ -266,9 +268,7 @@ class ActionModule(ActionBase):
             python = _variables.resolve(self._templar, (delegated or task_vars).get("ansible_python_interpreter"))
         except (_variables.Unresolved, _variables.Omitted):
             return False
-        # With PYTHONUNBUFFERED, Python reads a piped module byte by byte: the longer one would cost more than it saves.
-        unbuffered = os.environ.get("PYTHONUNBUFFERED")
-        return self._connection.transport == "local" and python == sys.executable and not unbuffered
+        return self._connection.transport == "local" and python == sys.executable
 
     def _presence(
         self, areas: Iterable[_areas.Area], visited: Mapping[str, AreaOutcome], task_vars: Mapping[str, Any]
