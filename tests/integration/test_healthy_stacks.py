@@ -20,6 +20,7 @@ from tests.lab.engine import docker
 from tests.lab.images import ensure_image
 from tests.lab.ports import free_ports
 from tests.lab.shell import LabError, attempt, wait_until
+from tests.lab.stack import remove_project
 from tests.lab.throwaway import inspect
 
 STACK = """
@@ -192,3 +193,12 @@ def test_a_deployment_by_variables_of_a_shell(tmp_path):
         found.up(IMAGE=ensure_image("bookworm"), PORT=str(port), LIMIT="64m", MODE="debug", RESTART="unless-stopped")
         assert inspect(found.container("web"))["HostConfig"]["Memory"] == 64 << 20
         assert_quiet("deployed by shell variables", look(found, **BUSY))
+
+
+def test_what_a_deleted_checkout_has_left_of_a_stack_is_removed():
+    """With its volumes, a new stack of the name would have other passwords than its database."""
+    project = "tracktion-lab-%s" % secrets.token_hex(4)
+    volume = docker("volume", "create", "--label", "com.docker.compose.project=%s" % project).strip()
+    assert remove_project(project)
+    assert attempt("docker", "volume", "inspect", volume).returncode == 1
+    assert not remove_project(project)

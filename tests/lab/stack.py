@@ -118,6 +118,9 @@ class Stack:
         with locked(STACKS / f"{self.directory.name}.lock"):
             self.check_owner()
             if not self.exists:
+                if remove_project(self.project):
+                    # Its passwords are lost with the directory that somebody has deleted.
+                    say(f"  {self.project}: removed what a deleted checkout had left")
                 self.choose_state(suite or "bookworm")
             elif suite not in (None, self.state["suite"]):
                 raise LabError(f"{self.project} is up on {self.state['suite']}; first: lab down{self.option}")
@@ -388,8 +391,11 @@ def all_stacks() -> list[Stack]:
     return [Stack("" if directory.name == "default" else directory.name) for directory in directories]
 
 
-def remove_project(project: str) -> None:
-    """Remove everything that carries a stack's label: its services, its hosts, and what faults put beside them."""
+def remove_project(project: str) -> bool:
+    """Remove everything that carries a stack's label: its services, its hosts, and what faults put beside them.
+
+    Return whether there was anything.
+    """
     label = f"label={LABEL}={project}"
     containers = docker("ps", "--all", "--quiet", "--filter", label).split()
     if containers:
@@ -398,3 +404,5 @@ def remove_project(project: str) -> None:
         found = docker(kind, "ls", "--quiet", "--filter", f"label=com.docker.compose.project={project}").split()
         if found:
             docker(kind, "rm", *found)
+        containers += found
+    return bool(containers)
