@@ -159,7 +159,7 @@ CAUSES = (
     # Python
     _Cause("python_old", r"future feature annotations is not defined|requires a minimum of Python|"
            r"no module named ['\"]?ansible.module_utils.six.moves|SyntaxError: invalid syntax",
-           "the Python of the host is too old for this ansible-core",
+           "the Python of the host is too old",
            "Install Python {needed} or later, then set `ansible_python_interpreter` of {probe_host}. "
            "Installed: `{raw} 'ls /usr/bin/python3* /usr/local/bin/python3*'`", output=True),
     _Cause("python_path", r"module interpreter .* was not found|no such file or directory: .*python|"

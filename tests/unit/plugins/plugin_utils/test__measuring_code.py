@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ import yaml
 from ansible_collections.tracktion.ops.plugins.module_utils import _received
 from ansible_collections.tracktion.ops.plugins.plugin_utils import _areas, _measuring_code, _probe_options
 
+ROOT = Path(__file__).resolve().parents[4]
 MODULES = sorted(
     {
         probe["module"]
@@ -23,6 +25,8 @@ MODULES = sorted(
         for probe in yaml.safe_load(area.probes_file.read_text())["probes"].values()
     }
 )
+# All that are found here, of those that a managed host may have.
+PYTHONS = [line.split()[1] for line in subprocess.check_output([ROOT / "tests/tools/pythons"], text=True).splitlines()]
 # What a host runs, and then the imports of the modules in question.
 THEN = (
     """
@@ -34,11 +38,11 @@ print(len([module.measure for module in loaded]), len(loaded[0].__loader__.get_s
 )
 
 
-def run(code, request, then="", **options):
+def run(code, request, then="", python=sys.executable, **options):
     """Run the program of a visit as a host does, which has neither this collection nor Ansible; return the process."""
     request = {"plan": "{}", "seconds": 5, "journal": None, "presence": None, **request}
     program = 'ARGUMENTS = r"""%s"""\n%s%s' % (json.dumps(request), _measuring_code.PROGRAM % code, then)
-    command = [sys.executable, "-S", "-"]
+    command = [python, "-S", "-"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return subprocess.run(
         command, input=program, capture_output=True, text=True, check=False, env=environment, **options
@@ -58,18 +62,18 @@ def test_the_code_is_complete_for_each_measuring_module(name, compiled):
     assert done.stdout.splitlines()[-1:] == ["1 True"], done.stderr
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_the_program_measures_a_plan(compiled):
+@pytest.mark.parametrize(("python", "compiled"), [(sys.executable, True), *((python, False) for python in PYTHONS)])
+def test_the_program_measures_a_plan(python, compiled):
     """Text of an option is data, also if it looks like the end of a text of Python."""
     probe = {"module": "inotify_limits", "options": {"path": '"""\\"""', "sysctl_root": "/nonesuch"}}
     settings = _probe_options.validated({"limits": probe})
     plan = json.dumps({"file_watching": {"deadline": 30, "probes": settings}})
-    done = run(packed("inotify_limits", compiled=compiled), {"plan": plan, "seconds": 30})
+    done = run(packed("inotify_limits", compiled=compiled), {"plan": plan, "seconds": 30}, python=python)
     result = json.loads(done.stdout)
     outcome = json.loads(result["measured"])["file_watching"]
     assert outcome["error"] is None
     assert outcome["measurement"]["limits"]["reachable"]
-    assert result["python"] == sys.executable
+    assert result["python"] == python
     assert result["host"]["cores"] >= 1
 
 
