@@ -127,7 +127,7 @@ def check_behind_lock(lab):
     query = "psql --host=postgres --username=tracktion_user --dbname='%s' --command='select count(*) from tracks'"
     database = "dbname=tracktion application_name=indexer"
     with project(lab.project, lab.project) as others:
-        options = (*container_faults.SOUND, *healthcheck(query % database, "1s"), "--network", lab.network)
+        options = (*container_faults.SOUND, *healthcheck(query % database), "--network", lab.network)
         password = ("--env", "PGPASSWORD=%s" % lab.passwords["application"])
         name = others.run("indexer", options=(*options, *password))
         wait_for(name, "unhealthy", lambda state: state["Health"]["Status"] == "unhealthy", 60)
@@ -139,7 +139,7 @@ def hung_service(lab):
     """A service accepts connections and answers none of them, also not those of its health check."""
     script = "import socket, time; server = socket.create_server(('', 8000)); time.sleep(1e6)"
     with project(lab.project, lab.project) as others:
-        check = healthcheck("curl --fail --silent --max-time 1 http://127.0.0.1:8000/", "1s")
+        check = healthcheck("curl --fail --silent --max-time 1 http://127.0.0.1:8000/")
         published = ("--publish", "127.0.0.1:%d:8000" % HUNG_PORT)
         name = others.run("hung", "python3", "-c", script, options=(*container_faults.SOUND, *check, *published))
         wait_for(name, "unhealthy", lambda state: state["Health"]["Status"] == "unhealthy", 60)
@@ -150,7 +150,7 @@ def hung_service(lab):
 def throttled_check(lab):
     """A service computes at its CPU limit, and its health check does not end in time."""
     with project(lab.project, lab.project) as others:
-        options = (*container_faults.SOUND, *healthcheck("python3 -c 'import json'", "1s"), "--cpus", "0.02")
+        options = (*container_faults.SOUND, *healthcheck("python3 -c 'import json'"), "--cpus", "0.02")
         name = others.run("encoder", "sh", "-c", "while :; do :; done", options=options)
         wait_for(name, "unhealthy", lambda state: state["Health"]["Status"] == "unhealthy", 60)
         yield
@@ -160,7 +160,7 @@ def throttled_check(lab):
 def check_without_names(lab):
     """The health check of a worker needs Redis, whose name does not resolve in it."""
     with project(lab.project, lab.project) as others:
-        check = healthcheck("getent hosts redis", "1s")
+        check = healthcheck("getent hosts redis")
         name = others.run("indexer", options=(*container_faults.SOUND, *check, "--network", lab.network))
         file = Path("/proc/%d/root/etc/resolv.conf" % inspect(name)["State"]["Pid"])
         file.write_text("nameserver 127.0.0.9\n", encoding="utf-8")

@@ -213,7 +213,7 @@ def test_an_unhealthy_container_shows_the_output_of_its_check(app):
         names[service] = app.run(service, "sh", "-c", command, options=(*SOUND, *healthcheck(check)))
     names["no-program"] = app.run(
         "no-program",
-        options=(*SOUND, "--health-cmd", "true", "--health-interval", "0.5s", "--health-retries", "2"),
+        options=(*SOUND, "--health-cmd", "true", "--health-interval", "1s", "--health-retries", "2"),
     )
     names["rejected"] = app.run(
         "rejected", "redis-server", "--requirepass", "hunter2", options=(*SOUND, *healthcheck("redis-cli -e ping"))

@@ -119,7 +119,7 @@ class Stack:
             self.check_owner()
             if not self.exists:
                 if remove_project(self.project):
-                    # Its passwords are lost with the directory that somebody has deleted.
+                    # Its passwords are lost with the deleted directory.
                     say(f"  {self.project}: removed what a deleted checkout had left")
                 self.choose_state(suite or "bookworm")
             elif suite not in (None, self.state["suite"]):
@@ -170,6 +170,7 @@ class Stack:
             "LAB_FILES": LAB,
             "AUDIO_LIBRARY": ensure_audio_library(state["suite"]),
             "SERVICE_UID": state["service_uid"],
+            "HEALTH_INTERVAL": os.environ.get("LAB_HEALTH_INTERVAL", "4s"),
             **{f"{name.upper()}_PORT": port for name, port in state["ports"].items()},
             **{f"{owner.upper()}_PASSWORD": password for owner, password in state["passwords"].items()},
         }

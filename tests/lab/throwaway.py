@@ -80,7 +80,7 @@ def project(owner: str, name: str | None = None) -> Iterator[Project]:
         found.remove()
 
 
-def healthcheck(command: str, interval: str = "0.5s") -> tuple[str, ...]:
+def healthcheck(command: str, interval: str = "1s") -> tuple[str, ...]:
     """Options of ``docker run`` for a health check. Each run of it costs the engine 65 ms of CPU time."""
     return ("--health-cmd", command, "--health-interval", interval, "--health-timeout", "2s", "--health-retries", "2")
 
