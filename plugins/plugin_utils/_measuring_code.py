@@ -121,15 +121,18 @@ def _path(name: str) -> Path | None:
 
 def imported(source: str, at_import: bool = False) -> list[str]:
     """Return what a source imports from ``module_utils``: modules, and names that may be modules."""
-    names: list[str] = []
-    for node in _nodes(ast.parse(source), at_import):
+    return [name for is_at_import, name in _imports(source) if is_at_import or not at_import]
+
+
+@cache
+def _imports(source: str) -> list[tuple[bool, str]]:
+    """Return the same names, each with whether its import is outside of functions, classes and conditions."""
+    tree = ast.parse(source)
+    names: list[tuple[bool, str]] = []
+    for node in ast.walk(tree):
         package = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
         if isinstance(node, ast.ImportFrom) and (package + ".").startswith(_received.PACKAGE + "."):
             inner = package[len(_received.PACKAGE) + 1 :]
-            names += [inner] + [(inner + "." + alias.name).lstrip(".") for alias in node.names]
+            found = [inner] + [(inner + "." + alias.name).lstrip(".") for alias in node.names]
+            names += [(node in tree.body, name) for name in found]
     return names
-
-
-def _nodes(tree: ast.Module, at_import: bool) -> Iterable[ast.AST]:
-    """Return the nodes of a source; ``at_import``: its statements outside of functions, classes and conditions."""
-    return tree.body if at_import else ast.walk(tree)
