@@ -107,6 +107,8 @@ integration: setup-test ## tests against the real servers of the lab
 
 .PHONY: pytest
 pytest: setup-test
+	@# On a new machine, engine and images take minutes to make: beside the unit tests, which come first then.
+	@mkdir -p .cache; tests/lab/lab setup >.cache/lab-setup.log 2>&1 &
 	@# Each process collects all tests: compile them first.
 	@for part in unit integration; do python -m pytest tests/$$part --collect-only -qq >/dev/null 2>&1 & done; wait
 	@# Tests wait for servers more than they compute: four processes keep two cores busy.

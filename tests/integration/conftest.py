@@ -19,6 +19,7 @@ from tests.integration import firings
 from tests.integration.postgresql import database
 from tests.integration.rabbitmq import broker
 from tests.integration.redis_lab import cache as redis_server
+from tests.lab import engine, images
 from tests.lab.stack import Stack
 
 # Files of one group run in one process, one after the other; others are alone. The group "kernel" changes what the
@@ -28,12 +29,14 @@ KERNEL = re.compile(
 )
 ENGINE = re.compile(r"test_(?:container|docker|healthy_stacks|network|own_traffic|packet_filter|rights_service)")
 USES_THE_STACK = re.compile(r"^def \w+\((?:[^)]*, )?lab[,)]", re.MULTILINE)
-# The groups that take longest, in this order; the unit tests come last.
+# The groups that take longest, in this order.
 LONGEST = ("kernel", "engine", "brokers", "tests/integration/test_remediate_playbook.py")
 ROOT = Path(__file__).resolve().parents[2]
 # Requests for the servers that only the tests of one group use: an idle stack takes a sixth of a core.
 SERVERS: dict[str, list[pytest.FixtureRequest]] = {"kernel": [], "brokers": []}
 FAILED = pytest.StashKey[bool]()
+# The variable of the environment that says whether the engine and the images of the lab are there.
+READY = "TRACKTION_TESTS_LAB_READY"
 
 
 class Scheduling(LoadScopeScheduling):
@@ -65,15 +68,22 @@ def group(file):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Put the longest groups first, if several processes share them."""
+    """Put the longest groups first, if several processes share them.
+
+    The unit tests come last, or first if the lab is not ready: it is made beside them.
+    """
     if hasattr(config, "workerinput"):
         rank = {name: number for number, name in enumerate(LONGEST)}
-        unit = len(LONGEST) + 1
+        unit = len(LONGEST) + 1 if os.environ[READY] else -1
         items.sort(
             key=lambda item: rank.get(
                 group(item.nodeid.partition("::")[0]), unit if "/unit/" in item.nodeid else len(LONGEST)
             )
         )
+
+
+def lab_is_ready():
+    return engine.answers() and all(images.present(images.tag(suite)) for suite in images.SUITES)
 
 
 def pytest_configure(config):
@@ -93,6 +103,8 @@ def pytest_configure(config):
         name = os.environ.get("LAB_NAME") or "tests"
         os.environ["LAB_NAME"] = "%s-%s" % (name, config.workerinput["workerid"])
     else:
+        # Asked once: each process must have the tests in the same order.
+        os.environ[READY] = "yes" if lab_is_ready() else ""
         firings.start()
 
 
