@@ -32,8 +32,8 @@ USES_THE_STACK = re.compile(r"^def \w+\((?:[^)]*, )?lab[,)]", re.MULTILINE)
 # The groups that take longest, in this order.
 LONGEST = ("kernel", "engine", "brokers", "tests/integration/test_remediate_playbook.py")
 ROOT = Path(__file__).resolve().parents[2]
-# Requests for the servers that only the tests of one group use: an idle stack takes a sixth of a core.
-SERVERS: dict[str, list[pytest.FixtureRequest]] = {"kernel": [], "brokers": []}
+# Requests for the servers that only the tests of the current group use: an idle stack takes a sixth of a core.
+SERVERS: list[pytest.FixtureRequest] = []
 FAILED = pytest.StashKey[bool]()
 # The variable of the environment that says whether the engine and the images of the lab are there.
 READY = "TRACKTION_TESTS_LAB_READY"
@@ -58,28 +58,35 @@ def group(file):
         return file
     if ENGINE.match(path.name):
         return "engine"
-    text = path.read_text(encoding="utf-8")
-    # Some files call a server of their own the lab.
-    of_stack = USES_THE_STACK.search(text) and "\ndef lab(" not in text
-    if of_stack or KERNEL.match(path.name):
+    if uses_the_stack(file) or KERNEL.match(path.name):
         return "kernel"
+    text = path.read_text(encoding="utf-8")
     # Two brokers take half a minute to start.
     return "brokers" if "rabbitmq310" in text or "rabbitmq40" in text else file
+
+
+@cache
+def uses_the_stack(file):
+    text = (ROOT / file).read_text(encoding="utf-8")
+    # Some files call a server of their own the lab.
+    return bool(USES_THE_STACK.search(text)) and "\ndef lab(" not in text
 
 
 def pytest_collection_modifyitems(config, items):
     """Put the longest groups first, if several processes share them.
 
-    The unit tests come last, or first if the lab is not ready: it is made beside them.
+    The unit tests come last, or first if the lab is not ready: it is made beside them. In a group, the tests that use
+    the stack come last, so that it is up no longer than needed.
     """
     if hasattr(config, "workerinput"):
         rank = {name: number for number, name in enumerate(LONGEST)}
         unit = len(LONGEST) + 1 if os.environ[READY] else -1
-        items.sort(
-            key=lambda item: rank.get(
-                group(item.nodeid.partition("::")[0]), unit if "/unit/" in item.nodeid else len(LONGEST)
-            )
-        )
+
+        def place(item):
+            file = item.nodeid.partition("::")[0]
+            return rank.get(group(file), unit if "/unit/" in file else len(LONGEST)), uses_the_stack(file)
+
+        items.sort(key=place)
 
 
 def lab_is_ready():
@@ -146,10 +153,9 @@ def pytest_runtest_teardown(item, nextitem):
     yield
     own = group(item.nodeid.partition("::")[0])
     if hasattr(item.config, "workerinput") and nextitem and group(nextitem.nodeid.partition("::")[0]) != own:
-        requests = SERVERS.get(own, [])
-        while requests:
+        while SERVERS:
             # A later test that asks for the server would get a new one.
-            request = requests.pop()
+            request = SERVERS.pop()
             request._fixturedef.finish(request)
 
 
@@ -174,7 +180,7 @@ def pytest_xdist_make_scheduler(config, log):
 @pytest.fixture(scope="session")
 def lab(request):
     """The stack: the one that is up, else one of our own."""
-    SERVERS["kernel"].append(request)
+    SERVERS.append(request)
     stack = Stack()
     ours = not stack.exists
     stack.up()
@@ -214,7 +220,7 @@ def redis8():
 @pytest.fixture(scope="session")
 def rabbitmq310(request):
     """RabbitMQ 3.10, which counts every second."""
-    SERVERS["brokers"].append(request)
+    SERVERS.append(request)
     with broker("bookworm") as found:
         yield found
 
@@ -222,7 +228,7 @@ def rabbitmq310(request):
 @pytest.fixture(scope="session")
 def rabbitmq40(request):
     """RabbitMQ 4.0, which counts every second."""
-    SERVERS["brokers"].append(request)
+    SERVERS.append(request)
     with broker("trixie") as found:
         yield found
 
