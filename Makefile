@@ -111,8 +111,8 @@ pytest: setup-test
 	@mkdir -p .cache; tests/lab/lab setup >.cache/lab-setup.log 2>&1 &
 	@# Each process collects all tests: compile them first.
 	@for part in unit integration; do python -m pytest tests/$$part --collect-only -qq >/dev/null 2>&1 & done; wait
-	@# Tests wait for servers more than they compute: four processes keep two cores busy.
-	@python -m pytest tests/unit tests/integration --numprocesses 4 --reruns 2 --reruns-delay 2 --durations 10 $(PYTEST_ARGS)
+	@# Tests wait for servers more than they compute: five processes keep two cores busy.
+	@python -m pytest tests/unit tests/integration --numprocesses 5 --reruns 2 --reruns-delay 2 --durations 10 $(PYTEST_ARGS)
 
 .PHONY: molecule
 molecule: setup-test ## the molecule scenarios, over a stack of their own

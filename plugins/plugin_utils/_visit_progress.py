@@ -82,7 +82,8 @@ def shown(visit: Visit, show: Callable[[str], object]) -> Iterator[None]:
 def _watch(visit: Visit, begun: float, over: threading.Event, show: Callable[[str], object]) -> None:
     """Show a line at each multiple of EVERY seconds since ``begun``, unless another worker shows it."""
     while True:
-        tick = int((time.time() - begun) // EVERY) + 1
+        # The begin is rounded, and may be a moment ahead.
+        tick = int(max(0.0, time.time() - begun) // EVERY) + 1
         if over.wait(max(0.0, begun + tick * EVERY - time.time())):
             return
         if _claims.take("%s%s-%d" % (NAME, visit.task, tick)):

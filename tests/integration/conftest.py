@@ -30,7 +30,13 @@ KERNEL = re.compile(
 ENGINE = re.compile(r"test_(?:container|docker|healthy_stacks|network|own_traffic|packet_filter|rights_service)")
 USES_THE_STACK = re.compile(r"^def \w+\((?:[^)]*, )?lab[,)]", re.MULTILINE)
 # The groups that take longest, in this order.
-LONGEST = ("kernel", "engine", "brokers", "tests/integration/test_remediate_playbook.py")
+LONGEST = ("kernel", "engine", "brokers") + tuple(
+    "tests/integration/test_%s.py" % name
+    for name in (
+        *("pg_restore_backup", "remediate_playbook", "stack_service", "database_checks", "cache_checks"),
+        *("database_causes", "controller_kills", "diagnose_playbook", "redis_large_keys", "restore_playbook"),
+    )
+)
 ROOT = Path(__file__).resolve().parents[2]
 # Requests for the servers that only the tests of the current group use: an idle stack takes a sixth of a core.
 SERVERS: list[pytest.FixtureRequest] = []

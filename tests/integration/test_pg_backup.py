@@ -111,7 +111,7 @@ def test_check_mode_says_what_where_and_how_large_and_writes_nothing(pg15, tmp_p
 
 # tests/bench/bench_recovery_kills.py kills at all steps.
 KILLS = [
-    ("pg15", Kill("program pg_dump", "during", 0.05), 1),
+    ("pg15", Kill("program pg_dump", "during", 0.01), 1),
     ("pg15", Kill("program pg_dump", "during", 0.0, "program"), 1),
     ("pg15", Kill("rename to STAMP", "before"), 1),
     ("pg15", Kill("rename to STAMP", "after"), 2),

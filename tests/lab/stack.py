@@ -163,14 +163,16 @@ class Stack:
     def write_files(self) -> None:
         """Write the deployment: compose.yaml, .env, the broker's users, and the watched directory."""
         state = self.state
-        shutil.copy(LAB / "compose.yaml", self.directory)
+        text = (LAB / "compose.yaml").read_text(encoding="utf-8")
+        # Not a variable: no container confirms its value, so the diagnosis would ask for it.
+        text = text.replace("interval: 4s", "interval: " + os.environ.get("LAB_HEALTH_INTERVAL", "4s"))
+        (self.directory / "compose.yaml").write_text(text, encoding="utf-8")
         settings = {
             "COMPOSE_PROJECT_NAME": self.project,
             "IMAGE": ensure_image(state["suite"]),
             "LAB_FILES": LAB,
             "AUDIO_LIBRARY": ensure_audio_library(state["suite"]),
             "SERVICE_UID": state["service_uid"],
-            "HEALTH_INTERVAL": os.environ.get("LAB_HEALTH_INTERVAL", "4s"),
             **{f"{name.upper()}_PORT": port for name, port in state["ports"].items()},
             **{f"{owner.upper()}_PASSWORD": password for owner, password in state["passwords"].items()},
         }

@@ -7,6 +7,7 @@ from __future__ import annotations
 import multiprocessing
 import queue
 import threading
+import time
 
 import pytest
 
@@ -35,6 +36,16 @@ def test_a_short_visit_shows_nothing(directory):
     assert threading.active_count() == before
     marks = [entry.mark for entry in _visit_progress._read(visit())]
     assert marks == ["+", "-"]
+
+
+def test_a_visit_that_begins_a_moment_after_it_is_noted_shows_nothing(directory, monkeypatch):
+    """Times are noted in milliseconds, rounded."""
+    note = _visit_progress._note
+    monkeypatch.setattr(_visit_progress, "_note", lambda *arguments: note(*arguments) + 0.05)
+    shown = []
+    with _visit_progress.shown(visit(), shown.append):
+        time.sleep(0.1)
+    assert shown == []
 
 
 def test_a_long_visit_shows_lines(monkeypatch):
