@@ -126,6 +126,16 @@ def vhost(lab, name):
 
 
 @contextlib.contextmanager
+def publisher(lab, name, count):
+    """Publish messages, and keep the connection: a busy broker may never count those of one that closes at once."""
+    with lab.amqp(heartbeat=0) as connection:
+        channel = connection.channel()
+        for _number in range(count):
+            channel.basic_publish("", name, b"{}")
+        yield
+
+
+@contextlib.contextmanager
 def leaked_queues(lab):
     """60 queues of a client that declares one for each session and does not consume it."""
     names = ["lab.session.%04d" % number for number in range(LEAKED)]
@@ -186,19 +196,14 @@ def inject(lab, stack):
     enter(client(lab, polling("lab.polled"), "poller"))
     # Queues at their maximum length.
     enter(queue(lab, "lab.ring", {"x-max-length": 50}))
-    publish(lab, "lab.ring", [b"{}"] * 400)
-    with lab.amqp() as connection:
-        channel = connection.channel()
-        channel.queue_declare(
-            "lab.closed", durable=True, arguments={"x-max-length": 50, "x-overflow": "reject-publish"}
-        )
-        for _number in range(80):
-            channel.basic_publish("", "lab.closed", b"{}")
-    stack.callback(lambda: delete(lab, "lab.closed"))
-    enter(queue(lab, "lab.roomy", {"x-max-length": 5000}, messages=400))
+    enter(publisher(lab, "lab.ring", 400))
+    enter(queue(lab, "lab.closed", {"x-max-length": 50, "x-overflow": "reject-publish"}))
+    enter(publisher(lab, "lab.closed", 80))
+    enter(queue(lab, "lab.roomy", {"x-max-length": 5000}))
+    enter(publisher(lab, "lab.roomy", 400))
     kept = {"x-max-length": 50, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "lab.failed"}
     enter(queue(lab, "lab.spilling", kept))
-    publish(lab, "lab.spilling", [b"{}"] * 60)
+    enter(publisher(lab, "lab.spilling", 60))
     # Prefetch limits.
     enter(queue(lab, "lab.greedy", messages=400))
     enter(client(lab, holding("lab.greedy", 0), "greedy consumer"))
