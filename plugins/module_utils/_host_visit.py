@@ -41,6 +41,11 @@ MOST_DELAY = 0.3
 DELAY_OF_DEADLINE = 0.05
 # The option of a measuring function that keeps a file on the host.
 READ_ONLY = "read_only"
+# The paths in a request, apart from those in the options of probes.
+REQUEST: dict[str, Part] = {
+    "journal": {"type": "path"},
+    "presence": {"type": "dict", "options": {"docker_root": {"type": "path"}}},
+}
 
 
 def probes_of(wanted: Mapping[str, Any], check_mode: bool = False) -> dict[str, partial[Measurement]]:
@@ -142,6 +147,17 @@ def _end(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+def leave_unusable_directory() -> None:
+    """Leave a working directory that is gone, or closed to this user, as one of the user who logged in can be."""
+    try:
+        usable = os.access(os.getcwd(), os.R_OK | os.X_OK)
+    except OSError:
+        usable = False
+    if not usable:
+        # Programs would fail in it.
+        os.chdir("/")
+
+
 def run(request: Mapping[str, Any]) -> dict[str, Any]:
     """Measure what the request wants; return the result of the module.
 
@@ -150,6 +166,8 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
     the lock and the audit log, and the options of ``find_services``. All processes of the visit end with this one.
     """
     end_with_signals()
+    leave_unusable_directory()
+    request = with_paths(REQUEST, request)
     state = _host_state.at_start()
     waited: list[_host_state.Waited] = []
     plan, check_mode = json.loads(request["plan"]), bool(request.get("_ansible_check_mode"))

@@ -87,6 +87,23 @@ def test_nothing_is_imported_from_the_current_directory(tmp_path):
     assert run(packed(), {}, cwd=tmp_path).stderr == ""
 
 
+def test_paths_of_the_request_are_those_of_the_host(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code = _measuring_code.packed([["_journal"]])
+    measured = json.loads(json.loads(run(code, {"journal": "~/state"}).stdout)["measured"])
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "audit.jsonl").write_text("damaged\n")
+    damaged = json.loads(json.loads(run(code, {"journal": "~/state"}).stdout)["measured"])
+    assert measured[".journal"]["measurement"]["journal"] != damaged[".journal"]["measurement"]["journal"]
+
+
+def test_a_directory_that_is_gone_is_left(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = run(packed(), {}, "\nimport os\nprint(os.getcwd())\n", cwd=gone, preexec_fn=gone.rmdir)
+    assert done.stdout.splitlines()[-1:] == ["/"], done.stderr
+
+
 def test_only_the_needed_code_is_sent():
     sent = _measuring_code.sources(["_measures._pg_activity"])
     assert "_measures._pg_activity" in sent
