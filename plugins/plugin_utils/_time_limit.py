@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 
-KIB = 1024
+# The unit of ``ru_maxrss`` in bytes.
+UNIT = 1 if sys.platform == "darwin" else 1024
 TICK_SECONDS = 0.25
 # Memory that a task may add to its process: a connection plugin keeps all output of a host in memory.
 MAX_BYTES = 256 * 1024 * 1024
@@ -54,4 +56,4 @@ def limited(seconds: float, max_bytes: int = MAX_BYTES) -> Iterator[None]:
 
 def _most_resident() -> int:
     """Return the most resident memory that this process has had, in bytes. Reading /proc takes 30 times as long."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT

@@ -109,7 +109,7 @@ def pytest_configure(config):
     os.environ.pop("PYTHONUNBUFFERED", None)
     # The limits of waits are for faults, not for a machine that is busy.
     os.environ.setdefault("LAB_PATIENCE", "4")
-    # A stack is up as long as the tests run. Its seven health checks cost 65 ms of CPU time each.
+    # A stack is up as long as the tests run. Its six health checks cost 65 ms of CPU time each.
     os.environ.setdefault("LAB_HEALTH_INTERVAL", "10s")
     if hasattr(config, "workerinput"):
         # Each process has a stack of its own.
