@@ -10,15 +10,11 @@ comes with Python.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
-import json
-import marshal
 import sys
-import zlib
 from types import CodeType
 from typing import Mapping, Sequence
 
@@ -70,20 +66,3 @@ def receive(sources: Mapping[str, str], shared: Sequence[str], compiled: Mapping
         # The area that imports it again reports why it cannot.
         with contextlib.suppress(Exception):
             importlib.import_module(PACKAGE + "." + name)
-
-
-def pack(sources: Mapping[str, str], shared: Sequence[str], compiled: bool = False) -> str:
-    """Return the sources ``{name below module_utils: text}`` as one word, for the program of the visit.
-
-    ``shared`` are the names of those that several processes of the visit import. With ``compiled``, their code follows
-    after a dot: only a host with the same Python can read it, and it is three times as long.
-    """
-    word = _word(json.dumps({"sources": sources, "shared": shared}).encode("utf-8"))
-    if not compiled:
-        return word
-    codes = {name: compile(text, name, "exec", dont_inherit=True) for name, text in sources.items()}
-    return "%s.%s" % (word, _word(marshal.dumps(codes)))
-
-
-def _word(data: bytes) -> str:
-    return base64.b64encode(zlib.compress(data)).decode("ascii")

@@ -12,11 +12,14 @@ the program of a visit imports only what comes with Python.
 from __future__ import annotations
 
 import ast
+import base64
 import importlib.util
 import json
+import marshal
 import os
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -88,7 +91,24 @@ def files() -> list[tuple[str, int, int]]:
 def _pack(wanted: list[list[str]], compiled: bool) -> str:
     sent = sources(name for names in [BASE, *wanted] for name in names)
     users = Counter(name for names in wanted for name in sources(names, at_import=True))
-    return _received.pack(sent, sorted(name for name, count in users.items() if count > 1), compiled)
+    return _word_of(sent, sorted(name for name, count in users.items() if count > 1), compiled)
+
+
+def _word_of(sources: Mapping[str, str], shared: Sequence[str], compiled: bool = False) -> str:
+    """Return the sources ``{name below module_utils: text}`` as one word, for the program of the visit.
+
+    ``shared`` are the names of those that several processes of the visit import. With ``compiled``, their code follows
+    after a dot: only a host with the same Python can read it, and it is three times as long.
+    """
+    word = _word(json.dumps({"sources": sources, "shared": shared}).encode("utf-8"))
+    if not compiled:
+        return word
+    codes = {name: compile(text, name, "exec", dont_inherit=True) for name, text in sources.items()}
+    return "%s.%s" % (word, _word(marshal.dumps(codes)))
+
+
+def _word(data: bytes) -> str:
+    return base64.b64encode(zlib.compress(data)).decode("ascii")
 
 
 def _entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
