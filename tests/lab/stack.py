@@ -165,7 +165,8 @@ class Stack:
         state = self.state
         text = (LAB / "compose.yaml").read_text(encoding="utf-8")
         # Not a variable: no container confirms its value, so the diagnosis would ask for it.
-        text = text.replace("interval: 4s", "interval: " + os.environ.get("LAB_HEALTH_INTERVAL", "4s"))
+        if "LAB_HEALTH_INTERVAL" in os.environ:
+            text = re.sub(r"(?m)^(  interval:) .*", r"\1 " + os.environ["LAB_HEALTH_INTERVAL"], text)
         (self.directory / "compose.yaml").write_text(text, encoding="utf-8")
         settings = {
             "COMPOSE_PROJECT_NAME": self.project,
